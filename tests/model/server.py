@@ -52,6 +52,11 @@ $$;
 create function model.sequences() returns setof regclass language sql stable as $$
     select oid::regclass from pg_class where relkind = 'S' and relnamespace = 'railwatch'::regnamespace
 $$;
+-- All but the generated ones, which Postgres computes from these.
+create function model.columns(of regclass) returns text language sql stable as $$
+    select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+    where attrelid = of and attnum > 0 and not attisdropped and attgenerated = ''
+$$;
 create function model.content() returns jsonb language plpgsql stable as $$
 declare
     each regclass;
@@ -76,7 +81,8 @@ begin
         execute format('delete from %s', each);
         if jsonb_typeof(content -> each::text) = 'array' then
             execute format(
-                'insert into %1$s overriding system value select * from jsonb_populate_recordset(null::%1$s, $1)', each
+                'insert into %1$s (%2$s) overriding system value '
+                'select %2$s from jsonb_populate_recordset(null::%1$s, $1)', each, model.columns(each)
             ) using content -> each::text;
         end if;
     end loop;

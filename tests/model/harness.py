@@ -134,14 +134,14 @@ async def _make_well(world: World) -> None:
     world.raise_for_dead_daemons()
     if not world.daemons:
         world.start()
-    for side in world.sides:
-        # A rail that was not followed for a while is covered again from a fresh block on.
-        if (world.clock.now() - side.chain.tip.time).total_seconds() > FRESH_LEAST / 2:
-            side.chain.mine()
     if world.flapped:
         world.flapped = False
         await world.passes(UNSTEADY_SECONDS)
         world.chain.mine()
+    for side in world.sides:
+        # A rail that was not followed for a while is covered again from a fresh block on: no time may pass after it.
+        if (world.clock.now() - side.chain.tip.time).total_seconds() > FRESH_LEAST / 2:
+            side.chain.mine()
     await _until(world, world.is_at_tip, "the daemon does not follow")
     waiting = "select count(*) from railwatch.destinations where watch_state = 'registered'"
     await _until(world, lambda: _is_zero(world, waiting), "registrations wait")

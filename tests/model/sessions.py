@@ -78,7 +78,7 @@ class Sessions:
 
     async def leave(self, database: str) -> None:
         """Close every idle session on a database, and wait until Postgres has ended them."""
-        for (dsn, _), idle in self.idle.items():
+        for (dsn, _), idle in list(self.idle.items()):  # Others come while it waits.
             if f"/{database}?" in dsn:
                 kept, idle[:] = list(idle), []
                 await asyncio.gather(*(each.close(timeout=5) for each in kept), return_exceptions=True)

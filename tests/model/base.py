@@ -12,11 +12,11 @@ from uuid import UUID
 
 from railwatch.config import Config
 from railwatch.daemon.supervisor import NullReporter, serve
-from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch_fake import FakeNode, Output, address, forget
 from tests.model.acts import Acts, Order
 from tests.model.clock import StoryClock
+from tests.model.patience import PatientDatabase
 from tests.model.reader import Reader
 from tests.model.server import Server
 from tests.model.setting import BEGINS_WITHIN, CONNECTION_LOST, OTHER, POLL, RAIL, REFUSALS, RULES, Setting
@@ -131,7 +131,7 @@ class WorldBase:
 
     async def _open(self, name: str) -> None:
         self.name = name
-        self.database = Database(self.server.dsn(name), size=1)
+        self.database = PatientDatabase(self.server.dsn(name), size=1)
         await self.database.open()
         await self.database.value(
             "update model.clock set passed = $1 returning 1", timedelta(seconds=self.clock.passed)

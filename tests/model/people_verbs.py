@@ -7,6 +7,7 @@ from railwatch.store.errors import Refused
 from railwatch_fake import address
 from tests.model.acts import Order, Purse
 from tests.model.base import WorldBase, verb
+from tests.model.patience import patiently
 from tests.model.setting import (
     GOES_ON_WITHIN,
 )
@@ -86,13 +87,18 @@ class PeopleVerbs(WorldBase):
         side = self.side(rail)
         asset = side.gold if gold else side.coin
         key = refunded.id, asset
-        with suppress(Refused):
+
+        async def give_back() -> Purse:
             async with self.database.transaction() as connection:
                 moment = await Purse.read(connection, refunded)
                 await connection.fetchval(
                     "select railwatch.record_refund($1, $2, $3, actor => 'ann', rail => $4, asset => $5)",
                     refunded.id, Decimal(amount), f"back {self.named}", side.name, asset,
                 )  # fmt: skip
+                return moment
+
+        with suppress(Refused):
+            moment = await patiently(give_back)
             waived = self.acts.waived
             excess = moment.excess(asset, waived.get(key, 0))
             if excess >= 0 and any(moment.is_paid(each, waived.get((refunded.id, each), 0)) for each in refunded.asks):
@@ -134,8 +140,8 @@ class PeopleVerbs(WorldBase):
         """Write the policies that the orders began with over those that cannot be read."""
         for order in self.acts.orders:
             await self.database.value(
-                "with mended as (update railwatch.destinations set policy = $2::jsonb -> rail "
-                "where invoice_id = $1 and jsonb_typeof(policy) = 'array' returning 1) select count(*) from mended",
+                "with written as (update railwatch.destinations set policy = $2::jsonb -> rail "
+                "where invoice_id = $1 and jsonb_typeof(policy) = 'array' returning 1) select count(*) from written",
                 order.id, order.policies,
             )  # fmt: skip
 

@@ -66,8 +66,8 @@ MUTANTS = [
         "is_undone",
         "no inclusion outlives its block",
         "indexer/railwatch/core/chain_sync.py",
-        "return _adopt_branch(known[standing], view, limits)",
-        "return _adopt_branch(known[min(standing + 1, len(known) - 1)], view, limits)",
+        "return _adopt_branch(known[canonical], view, limits)",
+        "return _adopt_branch(known[min(canonical + 1, len(known) - 1)], view, limits)",
     ),
     Mutant(
         "refunds-not-netted",
@@ -291,7 +291,7 @@ MUTANTS = [
         "is_told_otherwise",
         "the second look: what another node tells otherwise is not final",
         "indexer/railwatch/daemon/follow/second_look.py",
-        "if (told.to, told.asset, told.amount) == (claim.key, claim.asset, claim.amount):",
+        "if (transfer.to, transfer.asset, transfer.amount) == (claim.key, claim.asset, claim.amount):",
         "if True:",
     ),
     Mutant(

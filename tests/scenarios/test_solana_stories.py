@@ -174,7 +174,7 @@ async def test_what_could_never_be_paid_is_refused_with_the_reason(stage: Solana
     await stage.produce()
     account = str(sim.token.account_of(Pubkey.from_string(used)))
     for mistaken in (account, str(sim.token.key), str(sim.taxed.key)):
-        assert "give the address of its owner" in (await stage.refused(await stage.asks(SOL, address=mistaken)) or "")
+        assert "give the address of that owner" in (await stage.refused(await stage.asks(SOL, address=mistaken)) or "")
     shop = await sim.new_address()
     assert "reference" in (await stage.refused(await stage.asks(SOL, address=shop, reference="order 7")) or "")
     assert "EVM" in (await stage.refused(await stage.asks(SOL, address="0x" + "ab" * 20)) or "")

@@ -45,6 +45,7 @@ HOSTILE_JSON = {
 SAMPLES: dict[str, str] = {
     "invoice": "shop/1",
     "exception": "00000000",
+    "transfer": "00000000",
     "rescan_id": "00000000-0000-0000-0000-000000000000",
     "rail": "story",
     "name": "story",
@@ -74,6 +75,7 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple
 COMMANDS = dict(leaves(main))
 SHOWING = {
     *(("status",), ("invoice", "list"), ("invoice", "show"), ("explain",), ("feed",), ("exceptions", "list")),
+    *(("unallocated", "list"), ("unallocated", "show")),
     *(("rescan", "list"), ("webhook", "list"), ("webhook", "dead", "list"), ("check",), ("audit",)),
 }
 """Commands that show what is stored."""
@@ -91,6 +93,7 @@ DOING = {
     ),
     *(("invoice", each) for each in ("create", "cancel", "hold", "release", "refund")),
     *(("exceptions", each) for each in ("resolve", "note")),
+    ("unallocated", "assign"),
     *(("rescan", each) for each in ("request", "cancel")),
     *(("rail", each) for each in ("rename", "resume")),
     *(("webhook", each) for each in ("disable", "enable", "forget")),

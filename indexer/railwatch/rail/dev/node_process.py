@@ -16,6 +16,8 @@ import msgspec
 
 from railwatch.rail.demo import DemoError
 
+__all__ = ["Joined", "NodeProcess", "demo_errors", "free_ports"]
+
 CALL_SECONDS = 60.0
 LOG_MAX = 1 << 16
 """Bytes of the log that are read for the line which says where the node listens."""

@@ -230,7 +230,7 @@ class UnallocatedStep:
         )
         self.rows[row.id] = row
         self._set_content(row, transfer)
-        self._report_seen(row)
+        self._report_seen(row, in_block=block is not None)
 
     def _merge(self, row: UnallocatedTransfer, transfer: Transfer) -> None:
         """Take a known transfer as it is seen now; what it pays may depend on the block (HAZARDS E25)."""
@@ -244,7 +244,7 @@ class UnallocatedStep:
         elif block is None and row.state is DetectionState.PENDING:
             return
         self._set_content(row, transfer)
-        self._report_seen(row)
+        self._report_seen(row, in_block=block is not None)
 
     def _set_content(self, row: UnallocatedTransfer, transfer: Transfer) -> None:
         block = transfer.block
@@ -253,9 +253,11 @@ class UnallocatedStep:
         if block is not None:
             row.block_height, row.block_hash, row.block_time = block.height, block.hash, block.time
 
-    def _report_seen(self, row: UnallocatedTransfer) -> None:
-        """Emit that it is in a block, or waits for one. One line says all of it where its block was final already."""
-        in_block = row.block_hash is not None and row.block_height is not None
+    def _report_seen(self, row: UnallocatedTransfer, *, in_block: bool) -> None:
+        """Emit that it is in a block, or waits for one. One line says all of it where its block was final already.
+
+        The row's block does not say which: one that is gone stays there, as its newest inclusion.
+        """
         row.state = DetectionState.INCLUDED if in_block else DetectionState.PENDING
         due = row.threshold(self.ctx.horizon, self.ctx.has_finality)
         is_final = self.ctx.backfill and not self.ctx.blind and due is not None and self.ctx.progress.has_reached(due)

@@ -150,15 +150,17 @@ class UnallocatedStep:
         transfers: Sequence[Transfer],
         detections: Iterable[Detection],
         is_claimed: Callable[[Transfer], bool],
+        named: Collection[tuple[str, str]] = (),
     ) -> None:
         """Apply a step: losses first, then what was seen, then finality, and last the exceptions.
 
         ``detections``: what the step's transfers became. ``is_claimed``: whether an invoice asks for a transfer.
+        ``named``: the transactions and names that detections have.
         """
         for identity in stored.orphaned:
             self._orphan(stored.rows[identity])
         self._remove_displaced(stored, transfers)
-        self._observe(stored, transfers, is_claimed)
+        self._observe(stored, transfers, is_claimed, named)
         self._note_detected(stored, detections)
         for row in {**stored.rows, **self.rows}.values():
             self._finalize(row)
@@ -175,26 +177,33 @@ class UnallocatedStep:
                 self._remove(row, None)
 
     def _observe(
-        self, stored: StoredUnallocated, transfers: Sequence[Transfer], is_claimed: Callable[[Transfer], bool]
+        self,
+        stored: StoredUnallocated,
+        transfers: Sequence[Transfer],
+        is_claimed: Callable[[Transfer], bool],
+        named: Collection[tuple[str, str]],
     ) -> None:
         """Merge what was seen into the rows of the same transactions, and add rows for what no invoice asks for."""
         by_tx: dict[tuple[str, str], list[UnallocatedTransfer]] = {}
         for row in stored.rows.values():
             by_tx.setdefault((row.tx_id, base_index(row.tx_index)), []).append(row)
         same_as = paired(stored.rows.values(), transfers)
+        spoken_for = {row.id for row in same_as.values()}
         for transfer in transfers:
             if not transfer.amount:
                 continue
             same = same_as.get((transfer.tx_id, transfer.tx_index))
             name = transfer.tx_index if same is None else base_index(same.tx_index)
             recorded = by_tx.get((transfer.tx_id, name), ())
-            same = same or next((row for row in recorded if row.pays_like(transfer)), None)
-            if not self._displace_others([row for row in recorded if row is not same], transfer):
+            before = [row for row in recorded if row is same or row.id not in spoken_for]
+            same = same or next((row for row in before if row.pays_like(transfer)), None)
+            if not self._displace_others([row for row in before if row is not same], transfer):
                 continue
             if same is not None:
                 self._merge(same, transfer)
             elif self._is_unallocated(transfer, stored.shared) and not is_claimed(transfer):
-                self._add(transfer, stored.shared[transfer.to], is_variant=bool(recorded))
+                is_variant = bool(recorded) or (transfer.tx_id, name) in named
+                self._add(transfer, stored.shared[transfer.to], is_variant=is_variant)
 
     def _displace_others(self, others: Sequence[UnallocatedTransfer], transfer: Transfer) -> bool:
         """End what the transaction was recorded to pay otherwise; False if that is final."""
@@ -254,10 +263,8 @@ class UnallocatedStep:
             row.block_height, row.block_hash, row.block_time = block.height, block.hash, block.time
 
     def _report_seen(self, row: UnallocatedTransfer, *, in_block: bool) -> None:
-        """Emit that it is in a block, or waits for one. One line says all of it where its block was final already.
-
-        The row's block does not say which: one that is gone stays there, as its newest inclusion.
-        """
+        """Emit that it is in a block, or waits for one. One line says all of it where its block was final already."""
+        # The row's block does not say which: one that is gone stays there, as its newest inclusion.
         row.state = DetectionState.INCLUDED if in_block else DetectionState.PENDING
         due = row.threshold(self.ctx.horizon, self.ctx.has_finality)
         is_final = self.ctx.backfill and not self.ctx.blind and due is not None and self.ctx.progress.has_reached(due)

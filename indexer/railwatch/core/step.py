@@ -290,7 +290,7 @@ def apply_unallocated(
         return (transfer.tx_id, transfer.tx_index) in recorded or affected.asks_for(transfer, spoken_for)
 
     named = {(each.tx_id, base_index(each.tx_index)) for each in affected.known}
-    step.apply(stored, given.batch.transfers, detections, is_claimed, named)
+    step.apply(replace(stored, named=named), given.batch.transfers, detections, is_claimed)
     return step
 
 

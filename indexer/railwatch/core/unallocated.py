@@ -40,7 +40,8 @@ class UnallocatedTransfer:
     ``assigned_by`` is None until it is assigned. Then it becomes detection ``detection_id`` at the destination
     ``destination_id``; ``owner`` is that destination until the detection exists (``detected``). ``became_at`` is the
     destination of a detection that exists without an assignment. ``exception`` is the one that has not ended,
-    whether a person resolved it or not, and ``exception_round`` counts all of them.
+    whether a person resolved it or not, and ``exception_round`` counts all of them. ``asked``: whether an invoice asks
+    for money at its address on its rail, and not only on another rail of the family.
     """
 
     id: UUID
@@ -70,6 +71,7 @@ class UnallocatedTransfer:
     exception: UUID | None = None
     exception_resolved: bool = False
     exception_round: int = 0
+    asked: bool = True
     reported_state: DetectionState | None = None
     version: int = 0
 
@@ -91,13 +93,14 @@ class StoredUnallocated:
 
     ``rows``: those that it pays again, displaces or finalizes, or whose block is gone. ``shared``: the shared addresses
     among those that it pays. ``orphaned``: rows whose block is no longer on the chain. ``dropped``: rows that the
-    mempool no longer holds.
+    mempool no longer holds. ``named``: the transactions and names that detections have.
     """
 
     rows: Mapping[UUID, UnallocatedTransfer] = field(default_factory=dict)
     shared: Mapping[bytes, SharedAddress] = field(default_factory=dict)
     orphaned: Collection[UUID] = ()
     dropped: Collection[UUID] = ()
+    named: Collection[tuple[str, str]] = ()
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.shared)
@@ -150,17 +153,15 @@ class UnallocatedStep:
         transfers: Sequence[Transfer],
         detections: Iterable[Detection],
         is_claimed: Callable[[Transfer], bool],
-        named: Collection[tuple[str, str]] = (),
     ) -> None:
         """Apply a step: losses first, then what was seen, then finality, and last the exceptions.
 
         ``detections``: what the step's transfers became. ``is_claimed``: whether an invoice asks for a transfer.
-        ``named``: the transactions and names that detections have.
         """
         for identity in stored.orphaned:
             self._orphan(stored.rows[identity])
         self._remove_displaced(stored, transfers)
-        self._observe(stored, transfers, is_claimed, named)
+        self._observe(stored, transfers, is_claimed)
         self._note_detected(stored, detections)
         for row in {**stored.rows, **self.rows}.values():
             self._finalize(row)
@@ -177,11 +178,7 @@ class UnallocatedStep:
                 self._remove(row, None)
 
     def _observe(
-        self,
-        stored: StoredUnallocated,
-        transfers: Sequence[Transfer],
-        is_claimed: Callable[[Transfer], bool],
-        named: Collection[tuple[str, str]],
+        self, stored: StoredUnallocated, transfers: Sequence[Transfer], is_claimed: Callable[[Transfer], bool]
     ) -> None:
         """Merge what was seen into the rows of the same transactions, and add rows for what no invoice asks for."""
         by_tx: dict[tuple[str, str], list[UnallocatedTransfer]] = {}
@@ -202,7 +199,7 @@ class UnallocatedStep:
             if same is not None:
                 self._merge(same, transfer)
             elif self._is_unallocated(transfer, stored.shared) and not is_claimed(transfer):
-                is_variant = bool(recorded) or (transfer.tx_id, name) in named
+                is_variant = bool(recorded) or (transfer.tx_id, name) in stored.named
                 self._add(transfer, stored.shared[transfer.to], is_variant=is_variant)
 
     def _displace_others(self, others: Sequence[UnallocatedTransfer], transfer: Transfer) -> bool:
@@ -236,6 +233,7 @@ class UnallocatedStep:
             references=_references(transfer),
             state=DetectionState.PENDING,
             first_seen_at=min(now, block.time) if block else now,
+            asked=shared.oldest.rail == self.rules.rail,
         )
         self.rows[row.id] = row
         self._set_content(row, transfer)
@@ -317,7 +315,7 @@ class UnallocatedStep:
         """Open an exception while it is in a block and not assigned, and end it after that."""
         is_big = row.amount >= self.rules.exception_from.get(row.asset, 0)
         wanted = row.state in IN_BLOCK_STATES and row.assigned_by is None and is_big
-        if wanted and row.exception is None:
+        if wanted and row.asked and row.exception is None:
             row.exception_round += 1
             row.exception = exception_id(row.id, SUBJECT, row.id, row.exception_round)
             self.opened.append(OpenedException(row.exception, row))

@@ -1,6 +1,7 @@
 """Harder stories of transfers without a reference: gone blocks, renames, quarantine and other networks."""
 
 from railwatch.store.database import Database
+from railwatch.store.unallocated import undetected
 from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 from tests.scenarios.test_quarantine import heal, poison, quarantined
 from tests.scenarios.test_unallocated import ASSIGN, exceptions, invoice_at, transfer_id, transfer_is, transfers
@@ -53,6 +54,8 @@ async def test_assigned_to_an_order_in_quarantine_it_pays_once_that_is_mended(st
     policy = await poison(stage.database, order)
     await stage.database.value(ASSIGN, await transfer_id(stage), order.id)
     await quarantined(stage, order)
+    # It waits there, and takes no place in the page of those that can be made.
+    assert await undetected(stage.database, stage.chain.name) == []
     await stage.mine(2)
     await heal(stage, order, policy)
     await stage.wait_for_state(order, "paid")

@@ -62,11 +62,14 @@ order by t.key, d.rail = $1 desc, d.accepts_from
 select id, tx_id from railwatch.unallocated_transfers where rail = $1 and state = 'pending'
 
 -- name: undetected_unallocated
--- Unallocated transfers of a rail that are assigned, and that the daemon has not made detections of yet.
-select id from railwatch.unallocated_transfers
-where rail = $1 and assigned_destination_id is not null and not detected
-  and state in ('pending', 'included', 'confirmed', 'final')
-order by id limit 100
+-- Unallocated transfers of a rail that are assigned, and that the daemon has not made detections of yet; of invoices in
+-- quarantine none, which would hold up the others.
+select u.id from railwatch.unallocated_transfers u
+where u.rail = $1 and u.assigned_destination_id is not null and not u.detected
+  and u.state in ('pending', 'included', 'confirmed', 'final')
+  and not exists (select from railwatch.destinations d join railwatch.quarantine q on q.invoice_id = d.invoice_id
+                  where d.id = u.assigned_destination_id and q.rail = $1)
+order by u.id limit 100
 
 -- name: save_unallocated
 -- What a step changed of unallocated transfers, with the exceptions about them. Who assigned one meanwhile keeps it: the

@@ -329,6 +329,16 @@ def test_a_detection_that_was_made_apart_is_noticed_with_the_next_step():
     assert (rail.row.assigned_by, rail.row.detection_id) == ("railwatch", rail.row.id)
 
 
+def test_what_its_transaction_pays_to_an_order_elsewhere_does_not_assign_it():
+    """Included again with another content, it pays an order elsewhere: the row is replaced, and not assigned."""
+    rail = Rail()
+    rail.step(included(2))
+    elsewhere = included(2, replace(PAID, to=b"own"), OTHER)
+    paid = detected(elsewhere, derived_id("own"))
+    rail.step(elsewhere, orphaned=[rail.row.id], detections=[paid], asks_for=lambda transfer: transfer.to == b"own")
+    assert (rail.row.state, rail.row.assigned_by) == (DetectionState.REPLACED, None)
+
+
 def test_what_a_person_assigned_is_noted_as_detected_once_it_is():
     rail = Rail()
     rail.step(included(2))

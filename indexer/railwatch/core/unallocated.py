@@ -15,7 +15,7 @@ from railwatch.core.ids import detection_id, event_id, exception_id
 from railwatch.core.matching import Candidate, base_index, is_older, paired, variant_index
 from railwatch.core.model import Detection, Transition
 from railwatch.core.policy import Policy, Threshold
-from railwatch.core.states import IN_BLOCK_STATES, DetectionState, IllegalMove, check_detection_move
+from railwatch.core.states import IN_BLOCK_STATES, LIVE_STATES, DetectionState, IllegalMove, check_detection_move
 from railwatch.rail.types import AssetId, Transfer
 
 SUBJECT: Literal["unallocated_transfer"] = "unallocated_transfer"
@@ -295,7 +295,7 @@ class UnallocatedStep:
 
     def _note_detected(self, stored: StoredUnallocated, detections: Iterable[Detection]) -> None:
         """Note which rows have become detections: by a person's act, or as an invoice has their reference."""
-        waiting = [row for row in stored.rows.values() if not row.detected]
+        waiting = [row for row in stored.rows.values() if not row.detected and row.state in LIVE_STATES]
         if not waiting:
             return
         became = {(each.tx_id, base_index(each.tx_index), each.asset, each.amount): each for each in detections}

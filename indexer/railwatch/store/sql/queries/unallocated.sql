@@ -36,7 +36,8 @@ select u.*, chosen.orphaned, e.resolved_at is not null as exception_resolved, x.
 from chosen
 join railwatch.unallocated_transfers u on u.id = chosen.id
 left join railwatch.exceptions e on e.id = u.exception_id
-left join railwatch.detections x on x.id = u.id
+left join railwatch.detections x on x.id = u.id and x.asset = u.asset
+    and exists (select from railwatch.destinations w where w.id = x.destination_id and w.address_key = u.address_key)
 left join railwatch.destinations d on d.id = u.assigned_destination_id and not u.detected
 left join railwatch.invoices i on i.id = d.invoice_id
 order by u.id

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from railwatch.core.affected import AffectedRows
 from railwatch.core.aggregate import StepContext
 from railwatch.core.ids import derived_id, detection_id
-from railwatch.core.matching import Candidate
+from railwatch.core.matching import Candidate, Known
 from railwatch.core.model import Coverage, Detection, Transition
 from railwatch.core.policy import Progress
 from railwatch.core.states import IN_BLOCK_STATES, DetectionState, IllegalMove, Kind
@@ -260,6 +260,49 @@ def test_a_transaction_that_pays_something_else_ends_what_it_paid_before():
     assert rail.step(included(3, replace(PAID, asset=TOKEN), OTHER)).rows == {}
 
 
+def test_two_payments_of_a_transaction_whose_names_shift_are_two_rows():
+    """A client that shows one more call names the others anew; a payment that has its row is not taken for another."""
+    rail = Rail()
+    first, other = included(1), included(1, replace(PAID, amount=7))
+    rail.step(first)
+    rail.step(other, replace(first, tx_index="vout:1"), cursor=2)
+    assert sorted(row.amount for row in rail.rows.values()) == [7, 100]
+    assert rail.states() == ["included", "included"]
+
+
+@pytest.mark.parametrize(("amount", "rows"), [(100, []), (7, [7])])
+def test_a_payment_that_an_ended_order_has_is_no_row_under_another_name(amount: int, rows: list[int]):
+    shifted = included(1, replace(PAID, tx_index="vout:1", amount=amount))
+    changes = apply_to(shifted, recorded(PAID))
+    assert [row.amount for row in changes.rows.values()] == rows
+
+
+def test_what_a_transaction_pays_now_is_a_row_though_it_had_paid_an_order():
+    """Included again with another content: the order's payment is gone, and the money is somewhere (HAZARDS E25)."""
+    own = replace(recorded(PAID), key=b"own", block_hash=CHAIN.at(1).hash)
+    (row,) = apply_to(included(1, PAID, OTHER), own).rows.values()
+    assert row.id != own.detection_id
+    assert apply_to(included(1), own).rows == {}
+    assert apply_to(included(1, PAID, OTHER), replace(own, final=True)).rows == {}
+
+
+def recorded(transfer: Transfer) -> Known:
+    """Return a transfer as the detection of an order that no longer watches the address."""
+    identity = detection_id(RAIL, transfer.tx_id, transfer.tx_index)
+    place = identity, derived_id("own"), derived_id("order"), transfer.tx_id, transfer.tx_index
+    return Known(*place, transfer.to, transfer.asset, None, final=False, rail=RAIL, amount=transfer.amount)
+
+
+def apply_to(transfer: Transfer, known: Known) -> UnallocatedStep:
+    """Apply a step with one transfer, of whose transaction a detection is known."""
+    rules = RailRules(RAIL, 6, has_finality=False, configured=CONFIGURED)
+    position = Position(CHAIN.at(1), 1, None, None, "live", None)
+    step = StepInput(BlockBatch.at(CHAIN.at(1), [transfer]), position)
+    stored = StoredUnallocated(shared={KEY: SharedAddress("shop", OLDEST)})
+    ctx = context(1, -1, has_finality=False)
+    return apply_unallocated(step, stored, AffectedRows(known=[known]), StepResult(()), rules, ctx)
+
+
 def test_what_is_final_cannot_pay_something_else():
     rail = Rail()
     rail.step(included(2), cursor=7)
@@ -284,6 +327,16 @@ def test_a_detection_that_was_made_apart_is_noticed_with_the_next_step():
     rail.row.became_at = derived_id("later")
     rail.step(cursor=3)
     assert (rail.row.assigned_by, rail.row.detection_id) == ("railwatch", rail.row.id)
+
+
+def test_what_its_transaction_pays_to_an_order_elsewhere_does_not_assign_it():
+    """Included again with another content, it pays an order elsewhere: the row is replaced, and not assigned."""
+    rail = Rail()
+    rail.step(included(2))
+    elsewhere = included(2, replace(PAID, to=b"own"), OTHER)
+    paid = detected(elsewhere, derived_id("own"))
+    rail.step(elsewhere, orphaned=[rail.row.id], detections=[paid], asks_for=lambda transfer: transfer.to == b"own")
+    assert (rail.row.state, rail.row.assigned_by) == (DetectionState.REPLACED, None)
 
 
 def test_what_a_person_assigned_is_noted_as_detected_once_it_is():

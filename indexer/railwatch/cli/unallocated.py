@@ -18,7 +18,7 @@ from railwatch.store.read_models import Record, list_unallocated, show_unallocat
 def unallocated() -> None:
     """List and assign transfers that reached a shared address without the reference of any invoice.
 
-    docs/runbooks/unallocated-transfer.md says how to find out whose one is.
+    docs/runbooks/exception-unallocated-transfer.md says how to find out whose one is.
     """
 
 

@@ -1,7 +1,7 @@
 """The stored rows that a step affects."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -28,12 +28,22 @@ class AffectedRows:
     candidates: Mapping[bytes, Sequence[Candidate]] = field(default_factory=dict)
     assigned: Sequence[UnallocatedTransfer] = ()
 
-    def asks_for(self, transfer: Transfer) -> bool:
-        """Return True if an invoice asks for a transfer, or was recorded to have it."""
+    def asks_for(self, transfer: Transfer, spoken_for: Collection[UUID] = ()) -> bool:
+        """Return True if an invoice asks for a transfer, was recorded to have it, or has what excludes it.
+
+        ``spoken_for``: detections that other transfers of the step are.
+        """
+        if claimants(transfer, self.candidates.get(transfer.to, ())):
+            return True
         name = transfer.tx_id, base_index(transfer.tx_index)
-        return bool(claimants(transfer, self.candidates.get(transfer.to, ()))) or any(
-            (each.tx_id, base_index(each.tx_index)) == name for each in self.known
-        )
+        block_hash, orphaned = transfer.block.hash if transfer.block else None, self.orphaned_detections
+        for each in self.known:
+            if (each.tx_id, base_index(each.tx_index)) != name or each.detection_id in spoken_for:
+                continue
+            stays = each.block_hash is not None and each.detection_id not in orphaned and each.excludes(block_hash)
+            if stays or each.pays_like(transfer):
+                return True
+        return False
 
     def and_orphaned(self, pairs: Iterable[tuple[UUID, UUID]]) -> "AffectedRows":
         """Return the same with further orphaned detections, given as (invoice, detection)."""

@@ -282,7 +282,15 @@ def apply_unallocated(
     """Apply a step to the transfers that no invoice asks for. ``result``: what it did to the invoices."""
     step = UnallocatedStep(rules.unallocated, ctx)
     detections = [each for aggregate in result.changes for each in aggregate.detections.values()]
-    step.apply(stored, given.batch.transfers, detections, affected.asks_for)
+    recorded = paired(affected.known, given.batch.transfers)
+    spoken_for = {each.detection_id for each in recorded.values()}
+
+    def is_claimed(transfer: Transfer) -> bool:
+        # A detection may have another name of the same payment, as in `group_by_invoice`.
+        return (transfer.tx_id, transfer.tx_index) in recorded or affected.asks_for(transfer, spoken_for)
+
+    named = {(each.tx_id, base_index(each.tx_index)) for each in affected.known}
+    step.apply(replace(stored, named=named), given.batch.transfers, detections, is_claimed)
     return step
 
 

@@ -15,7 +15,7 @@ from railwatch.core.ids import detection_id, event_id, exception_id
 from railwatch.core.matching import Candidate, base_index, is_older, paired, variant_index
 from railwatch.core.model import Detection, Transition
 from railwatch.core.policy import Policy, Threshold
-from railwatch.core.states import IN_BLOCK_STATES, DetectionState, IllegalMove, check_detection_move
+from railwatch.core.states import IN_BLOCK_STATES, LIVE_STATES, DetectionState, IllegalMove, check_detection_move
 from railwatch.rail.types import AssetId, Transfer
 
 SUBJECT: Literal["unallocated_transfer"] = "unallocated_transfer"
@@ -40,7 +40,8 @@ class UnallocatedTransfer:
     ``assigned_by`` is None until it is assigned. Then it becomes detection ``detection_id`` at the destination
     ``destination_id``; ``owner`` is that destination until the detection exists (``detected``). ``became_at`` is the
     destination of a detection that exists without an assignment. ``exception`` is the one that has not ended,
-    whether a person resolved it or not, and ``exception_round`` counts all of them.
+    whether a person resolved it or not, and ``exception_round`` counts all of them. ``asked``: whether an invoice asks
+    for money at its address on its rail, and not only on another rail of the family.
     """
 
     id: UUID
@@ -70,6 +71,7 @@ class UnallocatedTransfer:
     exception: UUID | None = None
     exception_resolved: bool = False
     exception_round: int = 0
+    asked: bool = True
     reported_state: DetectionState | None = None
     version: int = 0
 
@@ -91,13 +93,14 @@ class StoredUnallocated:
 
     ``rows``: those that it pays again, displaces or finalizes, or whose block is gone. ``shared``: the shared addresses
     among those that it pays. ``orphaned``: rows whose block is no longer on the chain. ``dropped``: rows that the
-    mempool no longer holds.
+    mempool no longer holds. ``named``: the transactions and names that detections have.
     """
 
     rows: Mapping[UUID, UnallocatedTransfer] = field(default_factory=dict)
     shared: Mapping[bytes, SharedAddress] = field(default_factory=dict)
     orphaned: Collection[UUID] = ()
     dropped: Collection[UUID] = ()
+    named: Collection[tuple[str, str]] = ()
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.shared)
@@ -182,19 +185,22 @@ class UnallocatedStep:
         for row in stored.rows.values():
             by_tx.setdefault((row.tx_id, base_index(row.tx_index)), []).append(row)
         same_as = paired(stored.rows.values(), transfers)
+        spoken_for = {row.id for row in same_as.values()}
         for transfer in transfers:
             if not transfer.amount:
                 continue
             same = same_as.get((transfer.tx_id, transfer.tx_index))
             name = transfer.tx_index if same is None else base_index(same.tx_index)
             recorded = by_tx.get((transfer.tx_id, name), ())
-            same = same or next((row for row in recorded if row.pays_like(transfer)), None)
-            if not self._displace_others([row for row in recorded if row is not same], transfer):
+            before = [row for row in recorded if row is same or row.id not in spoken_for]
+            same = same or next((row for row in before if row.pays_like(transfer)), None)
+            if not self._displace_others([row for row in before if row is not same], transfer):
                 continue
             if same is not None:
                 self._merge(same, transfer)
             elif self._is_unallocated(transfer, stored.shared) and not is_claimed(transfer):
-                self._add(transfer, stored.shared[transfer.to], is_variant=bool(recorded))
+                is_variant = bool(recorded) or (transfer.tx_id, name) in stored.named
+                self._add(transfer, stored.shared[transfer.to], is_variant=is_variant)
 
     def _displace_others(self, others: Sequence[UnallocatedTransfer], transfer: Transfer) -> bool:
         """End what the transaction was recorded to pay otherwise; False if that is final."""
@@ -227,10 +233,11 @@ class UnallocatedStep:
             references=_references(transfer),
             state=DetectionState.PENDING,
             first_seen_at=min(now, block.time) if block else now,
+            asked=shared.oldest.rail == self.rules.rail,
         )
         self.rows[row.id] = row
         self._set_content(row, transfer)
-        self._report_seen(row)
+        self._report_seen(row, in_block=block is not None)
 
     def _merge(self, row: UnallocatedTransfer, transfer: Transfer) -> None:
         """Take a known transfer as it is seen now; what it pays may depend on the block (HAZARDS E25)."""
@@ -244,7 +251,7 @@ class UnallocatedStep:
         elif block is None and row.state is DetectionState.PENDING:
             return
         self._set_content(row, transfer)
-        self._report_seen(row)
+        self._report_seen(row, in_block=block is not None)
 
     def _set_content(self, row: UnallocatedTransfer, transfer: Transfer) -> None:
         block = transfer.block
@@ -253,9 +260,9 @@ class UnallocatedStep:
         if block is not None:
             row.block_height, row.block_hash, row.block_time = block.height, block.hash, block.time
 
-    def _report_seen(self, row: UnallocatedTransfer) -> None:
+    def _report_seen(self, row: UnallocatedTransfer, *, in_block: bool) -> None:
         """Emit that it is in a block, or waits for one. One line says all of it where its block was final already."""
-        in_block = row.block_hash is not None and row.block_height is not None
+        # The row's block does not say which: one that is gone stays there, as its newest inclusion.
         row.state = DetectionState.INCLUDED if in_block else DetectionState.PENDING
         due = row.threshold(self.ctx.horizon, self.ctx.has_finality)
         is_final = self.ctx.backfill and not self.ctx.blind and due is not None and self.ctx.progress.has_reached(due)
@@ -288,7 +295,7 @@ class UnallocatedStep:
 
     def _note_detected(self, stored: StoredUnallocated, detections: Iterable[Detection]) -> None:
         """Note which rows have become detections: by a person's act, or as an invoice has their reference."""
-        waiting = [row for row in stored.rows.values() if not row.detected]
+        waiting = [row for row in stored.rows.values() if not row.detected and row.state in LIVE_STATES]
         if not waiting:
             return
         became = {(each.tx_id, base_index(each.tx_index), each.asset, each.amount): each for each in detections}
@@ -308,7 +315,7 @@ class UnallocatedStep:
         """Open an exception while it is in a block and not assigned, and end it after that."""
         is_big = row.amount >= self.rules.exception_from.get(row.asset, 0)
         wanted = row.state in IN_BLOCK_STATES and row.assigned_by is None and is_big
-        if wanted and row.exception is None:
+        if wanted and row.asked and row.exception is None:
             row.exception_round += 1
             row.exception = exception_id(row.id, SUBJECT, row.id, row.exception_round)
             self.opened.append(OpenedException(row.exception, row))

@@ -97,7 +97,7 @@ class StepUnallocated:
         shared = await self._connection.fetch(SHARED_ADDRESSES, self._rail, keys) if keys else ()
         return StoredUnallocated(
             {row["id"]: _transfer(row) for row in rows},
-            {row["key"]: SharedAddress(row["address"], _oldest(row, self._rail)) for row in shared},
+            {row["key"]: SharedAddress(row["address"], _oldest(row)) for row in shared},
             [row["id"] for row in rows if row["orphaned"]],
         )
 
@@ -205,6 +205,7 @@ def _transfer(row: Row) -> UnallocatedTransfer:
         exception=row["exception_id"],
         exception_resolved=row["exception_resolved"],
         exception_round=row["exception_round"],
+        asked=row["asked"],
         reported_state=state,
         version=row["version"],
     )
@@ -226,11 +227,11 @@ def _owner(row: Row) -> Candidate | None:
     )
 
 
-def _oldest(row: Row, rail: str) -> Candidate:
+def _oldest(row: Row) -> Candidate:
     return Candidate(
         row["id"],
         row["invoice_id"],
-        rail,
+        row["rail"],
         AssetId(row["asset"]),
         row["reference"],
         row["open"],

@@ -30,37 +30,47 @@ with affected as (
 select u.*, chosen.orphaned, e.resolved_at is not null as exception_resolved, x.destination_id as became_at,
        d.id as owner_destination, d.invoice_id as owner_invoice, d.rail as owner_rail, d.asset as owner_asset,
        d.reference as owner_reference, railwatch.is_open(i.state) as owner_open, i.created_at as owner_created_at,
-       d.accepts_from as owner_accepts_from, d.tip_at_creation as owner_tip
+       d.accepts_from as owner_accepts_from, d.tip_at_creation as owner_tip,
+       exists (select from railwatch.destinations w where w.rail = $1 and w.address_key = u.address_key
+                 and w.reference is not null and w.watch_state not in ('rejected', 'closed')) as asked
 from chosen
 join railwatch.unallocated_transfers u on u.id = chosen.id
 left join railwatch.exceptions e on e.id = u.exception_id
-left join railwatch.detections x on x.id = u.id
+left join railwatch.detections x on x.id = u.id and x.asset = u.asset
+    and exists (select from railwatch.destinations w where w.id = x.destination_id and w.address_key = u.address_key)
 left join railwatch.destinations d on d.id = u.assigned_destination_id and not u.detected
 left join railwatch.invoices i on i.id = d.invoice_id
 order by u.id
 for no key update of u
 
 -- name: shared_addresses
--- Of the addresses $2, those that several payers share, each with the watched destination that accepts the oldest money.
-select t.key, d.id, d.invoice_id, d.address, d.asset, d.reference, d.accepts_from, d.tip_at_creation, i.created_at,
-       railwatch.is_open(i.state) as open
+-- Of the addresses $2, those that several payers share, each with the watched destination that accepts the oldest money: of
+-- the rail itself, or else of another one of its family, where a payer may have meant to pay.
+select distinct on (t.key) t.key, d.id, d.invoice_id, d.rail, d.address, d.asset, d.reference, d.accepts_from,
+       d.tip_at_creation, i.created_at, railwatch.is_open(i.state) as open
 from unnest($2::bytea[]) as t (key)
+cross join (
+    select r.name from railwatch.rails r join railwatch.rails own on own.name = $1 and own.family = r.family) as of_family
 cross join lateral (
     select * from railwatch.destinations
-    where rail = $1 and address_key = t.key and reference is not null and watch_state not in ('rejected', 'closed')
+    where rail = of_family.name and address_key = t.key and reference is not null and watch_state not in ('rejected', 'closed')
     order by accepts_from limit 1) d
 join railwatch.invoices i on i.id = d.invoice_id
+order by t.key, d.rail = $1 desc, d.accepts_from
 
 -- name: pending_unallocated
 -- Unallocated transfers of a rail that were last seen outside any block.
 select id, tx_id from railwatch.unallocated_transfers where rail = $1 and state = 'pending'
 
 -- name: undetected_unallocated
--- Unallocated transfers of a rail that are assigned, and that the daemon has not made detections of yet.
-select id from railwatch.unallocated_transfers
-where rail = $1 and assigned_destination_id is not null and not detected
-  and state in ('pending', 'included', 'confirmed', 'final')
-order by id limit 100
+-- Unallocated transfers of a rail that are assigned, and that the daemon has not made detections of yet; of invoices in
+-- quarantine none, which would hold up the others.
+select u.id from railwatch.unallocated_transfers u
+where u.rail = $1 and u.assigned_destination_id is not null and not u.detected
+  and u.state in ('pending', 'included', 'confirmed', 'final')
+  and not exists (select from railwatch.destinations d join railwatch.quarantine q on q.invoice_id = d.invoice_id
+                  where d.id = u.assigned_destination_id and q.rail = $1)
+order by u.id limit 100
 
 -- name: save_unallocated
 -- What a step changed of unallocated transfers, with the exceptions about them. Who assigned one meanwhile keeps it: the

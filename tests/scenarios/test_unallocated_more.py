@@ -54,7 +54,7 @@ async def test_assigned_to_an_order_in_quarantine_it_pays_once_that_is_mended(st
     policy = await poison(stage.database, order)
     await stage.database.value(ASSIGN, await transfer_id(stage), order.id)
     await quarantined(stage, order)
-    # It waits there, and takes no place in the page of those that can be made.
+    # It waits there, and is not in the page of those that can be made.
     assert await undetected(stage.database, stage.chain.name) == []
     await stage.mine(2)
     await heal(stage, order, policy)

@@ -31,15 +31,18 @@ select u.*, chosen.orphaned, e.resolved_at is not null as exception_resolved, x.
        d.id as owner_destination, d.invoice_id as owner_invoice, d.rail as owner_rail, d.asset as owner_asset,
        d.reference as owner_reference, railwatch.is_open(i.state) as owner_open, i.created_at as owner_created_at,
        d.accepts_from as owner_accepts_from, d.tip_at_creation as owner_tip,
-       exists (select from railwatch.destinations w where w.rail = $1 and w.address_key = u.address_key
-                 and w.reference is not null and w.watch_state not in ('rejected', 'closed')) as asked
+       coalesce((select true from railwatch.destinations w where w.rail = $1 and w.address_key = u.address_key
+                   and w.reference is not null and w.watch_state not in ('rejected', 'closed') limit 1), false) as asked
 from chosen
 join railwatch.unallocated_transfers u on u.id = chosen.id
 left join railwatch.exceptions e on e.id = u.exception_id
-left join railwatch.detections x on x.id = u.id and x.asset = u.asset
-    and exists (select from railwatch.destinations w where w.id = x.destination_id and w.address_key = u.address_key)
-left join railwatch.destinations d on d.id = u.assigned_destination_id and not u.detected
-left join railwatch.invoices i on i.id = d.invoice_id
+left join lateral (select * from railwatch.detections where id = u.id and asset = u.asset offset 0) found on true
+left join lateral (
+    select found.destination_id from railwatch.destinations
+    where id = found.destination_id and address_key = u.address_key offset 0) x on true
+left join lateral (
+    select * from railwatch.destinations where id = u.assigned_destination_id and not u.detected offset 0) d on true
+left join lateral (select * from railwatch.invoices where id = d.invoice_id offset 0) i on true
 order by u.id
 for no key update of u
 

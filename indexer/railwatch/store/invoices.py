@@ -42,7 +42,7 @@ class Act:
 
 
 async def create_invoice(database: Database, request: Mapping[str, Any]) -> UUID:
-    """Register an invoice from the request of `create_invoice(jsonb)`, and return its id. Raises `RpcRejected`.
+    """Register an invoice from the request of `create_invoice(jsonb)`, and return its id. Raises `Refused`.
 
     The same merchant, order and terms again give the same id.
     """
@@ -52,21 +52,21 @@ async def create_invoice(database: Database, request: Mapping[str, Any]) -> UUID
 
 
 async def cancel_invoice(database: Database, invoice: UUID, act: Act, *, note: str | None = None) -> str:
-    """Withdraw an invoice that holds no money, and return its state. Raises `RpcRejected`."""
+    """Withdraw an invoice that holds no money, and return its state. Raises `Refused`."""
     async with _functions(database) as connection:
         state: str = await connection.fetchval(CANCEL_INVOICE, invoice, act.actor, note, act.cause)
         return state
 
 
 async def hold_invoice(database: Database, invoice: UUID, act: Act, *, reason: str) -> str:
-    """Hold an invoice, whatever the chain says, and return its state, `flagged`. Raises `RpcRejected`."""
+    """Hold an invoice, whatever the chain says, and return its state, `flagged`. Raises `Refused`."""
     async with _functions(database) as connection:
         state: str = await connection.fetchval(HOLD_INVOICE, invoice, act.actor, reason, act.cause)
         return state
 
 
 async def release_invoice(database: Database, invoice: UUID, act: Act, *, reason: str | None = None) -> str:
-    """End a hold, and return the state that the facts require now. Raises `RpcRejected`."""
+    """End a hold, and return the state that the facts require now. Raises `Refused`."""
     async with _functions(database) as connection:
         state: str = await connection.fetchval(RELEASE_INVOICE, invoice, act.actor, reason, act.cause)
         return state
@@ -84,7 +84,7 @@ class Refund:
 
 
 async def record_refund(database: Database, invoice: UUID, refund: Refund, act: Act) -> UUID:
-    """Record a refund and return its id; the same transaction again gives the same id. Raises `RpcRejected`."""
+    """Record a refund and return its id; the same transaction again gives the same id. Raises `Refused`."""
     async with _functions(database) as connection:
         made: UUID = await connection.fetchval(
             RECORD_REFUND,
@@ -103,7 +103,7 @@ async def record_refund(database: Database, invoice: UUID, refund: Refund, act: 
 async def record_settlement(
     database: Database, invoice: UUID, reference: str, act: Act, *, note: str | None = None
 ) -> UUID:
-    """Record where finance booked an invoice, and return the entry's id. Raises `RpcRejected`."""
+    """Record where finance booked an invoice, and return the entry's id. Raises `Refused`."""
     async with _functions(database) as connection:
         made: UUID = await connection.fetchval(RECORD_SETTLEMENT, invoice, reference, act.actor, note, act.cause)
         return made
@@ -118,7 +118,7 @@ async def resolve_exception(
     note: str | None = None,
     verdict: str | None = None,
 ) -> str:
-    """Resolve an exception, and return the effective resolution, which is the first. Raises `RpcRejected`.
+    """Resolve an exception, and return the effective resolution, which is the first. Raises `Refused`.
 
     ``verdict``: of a `content_mismatch`, ``accepted`` or ``rejected``.
     """
@@ -138,13 +138,13 @@ async def assign_transfer(database: Database, transfer: UUID, invoice: UUID, act
 async def annotate_exception(
     database: Database, exception: UUID, act: Act, *, note: str | None = None, owner: str | None = None
 ) -> None:
-    """Add a note to an exception, or give it an owner. Raises `RpcRejected`."""
+    """Add a note to an exception, or give it an owner. Raises `Refused`."""
     async with _functions(database) as connection:
         await connection.fetchval(ANNOTATE_EXCEPTION, exception, act.actor, note, owner)
 
 
 async def rename_rail(database: Database, old: str, new: str) -> None:
-    """Give a rail another name, with all that belongs to it. Raises `RpcRejected` while a daemon follows it."""
+    """Give a rail another name, with all that belongs to it. Raises `Refused` while a daemon follows it."""
     async with _functions(database) as connection:
         await connection.execute(RENAME_RAIL, old, new)
 
@@ -152,7 +152,7 @@ async def rename_rail(database: Database, old: str, new: str) -> None:
 async def request_rescan(database: Database, rail: str, from_height: int, to_height: int | None = None) -> UUID:
     """Ask the daemon to scan blocks again, both ends inclusive, and return the request's id.
 
-    Raises `RpcRejected`.
+    Raises `Refused`.
     """
     async with _functions(database) as connection:
         request: UUID = await connection.fetchval(REQUEST_RESCAN, rail, from_height, to_height)
@@ -160,19 +160,19 @@ async def request_rescan(database: Database, rail: str, from_height: int, to_hei
 
 
 async def cancel_rescan(database: Database, rescan: UUID, actor: str, reason: str | None = None) -> str:
-    """End an open rescan, and return its outcome. Raises `RpcRejected`."""
+    """End an open rescan, and return its outcome. Raises `Refused`."""
     async with _functions(database) as connection:
         return str(await connection.fetchval(CANCEL_RESCAN, rescan, actor, reason))
 
 
 async def resume_rail(database: Database, rail: str, actor: str, reason: str | None = None) -> str:
-    """Let a halted rail continue, and return its state. Raises `RpcRejected`."""
+    """Let a halted rail continue, and return its state. Raises `Refused`."""
     async with _functions(database) as connection:
         return str(await connection.fetchval(RESUME_RAIL, rail, actor, reason))
 
 
 async def accept_chain(database: Database, rail: str, fork: BlockRef, *, common: bool, actor: str, reason: str) -> UUID:
-    """Let a rail that a DeepReorg has halted follow the other chain from ``fork`` on. Raises `RpcRejected`."""
+    """Let a rail that a DeepReorg has halted follow the other chain from ``fork`` on. Raises `Refused`."""
     async with _functions(database) as connection:
         made: UUID = await connection.fetchval(ACCEPT_CHAIN, rail, fork.height, fork.hash, common, actor, reason)
         return made

@@ -116,7 +116,7 @@ async def rail_state(database: Database, rail: str) -> str:
 
 
 async def require_deep_reorg(database: Database, rail: str) -> None:
-    """Raise `RpcRejected` unless a `DeepReorg` has halted the rail: only then is there another chain to accept."""
+    """Raise `Refused` unless a `DeepReorg` has halted the rail: only then is there another chain to accept."""
     row = await database.row(RAIL_STATE, rail)
     state, reason = (row["state"], row["reason"] or "") if row else ("starting", "")
     if state != "halted" or not reason.startswith("DeepReorg"):

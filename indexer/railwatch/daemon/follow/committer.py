@@ -177,7 +177,9 @@ class Committer:
 
         async def prepare(step: StepTransaction, position: Position) -> StepInput:
             absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
-            dropped = [each for each, tx_id in await step.unallocated.pending() if tx_id not in present]
+            # Without references none can be there, and the question would cost each snapshot a round trip.
+            waiting = await step.unallocated.pending() if self.traits.has_references else ()
+            dropped = [each for each, tx_id in waiting if tx_id not in present]
             return StepInput(
                 BlockBatch.at(position.cursor, snapshot),
                 position,
